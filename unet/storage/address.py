@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 ADDRESS_IN_TEXT = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<before>[^/\s'\"]*@)?(?P<rest>[^\s'\"?]*)(?P<query>\?[^\s'\"]+)?"
+    r"(?P<format>(?:[A-Za-z0-9+.-]+://)*)(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<before>[^/\s'\"]*@)?(?P<rest>[^\s'\"?]*)(?P<query>\?[^\s'\"]+)?"
 )
 SCHEMES = ("s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss", "http", "https", "file", "memory")
 """Schemes that obstore reads and writes."""
@@ -103,7 +103,7 @@ def _bare(match: re.Match[str]) -> str:
     """Return an address without credentials; a container that is named before an @ is none."""
     before = match["before"] or ""
     is_container = match["scheme"] in NAMED_CONTAINER and ":" not in before
-    return f"{match['scheme']}://{before if is_container else ''}{match['rest']}"
+    return f"{match['format']}{match['scheme']}://{before if is_container else ''}{match['rest']}"
 
 
 def split_url(address: str) -> tuple[str, str | None]:

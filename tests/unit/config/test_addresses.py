@@ -34,7 +34,12 @@ def test_credentials_in_an_address_are_refused_and_not_repeated(address: str) ->
 
 
 @pytest.mark.parametrize(
-    "address", ["https://kept-secret-by-everybody@host/a", "s3://b/a?sig=kept-secret-by-everybody"]
+    "address",
+    [
+        "https://kept-secret-by-everybody@host/a",
+        "s3://b/a?sig=kept-secret-by-everybody",
+        "precomputed://https://me:kept-secret-by-everybody@host/a",
+    ],
 )
 def test_credentials_in_a_wrong_place_are_not_repeated(address: str) -> None:
     """Values that are refused for another reason are quoted, as are keys and names that are addresses."""
