@@ -38,16 +38,16 @@ def problem_of_hidden_edits(
         record = read_json(results / NAME)
     except (OSError, DamagedFileError, ValueError):  # none, or one that is damaged: the next report writes it
         return None
+    written = datetime.fromisoformat(record["written"]).timestamp()
     for key, path, digest in _recorded(config, record):
         rule, volume = _reader(config, key)
         made = made_by(rule, volume)
-        written = datetime.fromisoformat(record["written"]).timestamp()
         if not made.exists() or made.stat().st_mtime > written:
             continue  # its rule has read the input after the record
-        if not _has_changed(path, written) or input_fingerprint(path)["digest"] == digest:
+        if not _has_changed(path, written) or not is_known(rule, volume):
+            continue  # it was not edited, or the change is noticed
+        if input_fingerprint(path)["digest"] == digest:
             continue
-        if not is_known(rule, volume):
-            continue  # the change is noticed
         touch = f"find {path} -type f -exec touch {{}} +" if path.is_dir() else f"touch {path}"
         return (
             f"{key}: {path} has another content than at the last report, but the same size and time of modification, "
