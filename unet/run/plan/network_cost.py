@@ -66,9 +66,10 @@ def _prediction_bytes(config: Config, volume: str, layout: VolumeLayout, threads
     limit, blocks = AUTO_BYTES * threads, ceil(len(layout.grid) / RULES["predict"].job_count(config, layout))
     folder, network = Path(config.results) / "volumes" / volume, architecture(config, layout.voxel_size_nm)
     tasks = [PredictionTask.of(*network, layout, config.predict, one) for one in get_args(Precision)]
-    task = next((one for one in tasks if read_selection(folder, one)), tasks[0])
+    chosen = ((one, read_selection(folder, one)) for one in tasks)
+    task, choice = next((found for found in chosen if found[1]), (tasks[0], None))
     try:
-        choice = read_selection(folder, task) or select_tile(task, torch.device("cpu"), threads, limit)
+        choice = choice or select_tile(task, torch.device("cpu"), threads, limit)
     except TileSizeError:  # the job says what to do
         return limit / USABLE_SHARE
     memory = [job_memory(task, choice.tile, choice.batch, kind, threads, blocks) for kind in get_args(DeviceKind)]

@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, cast
@@ -65,7 +65,7 @@ class NrrdSource(ArraySource):
             sizes = _sizes(header, path)
             self._array = _array(header, length, listed, sizes, path)
             self._array.check()
-            space = replace(_space(header, sizes, path), colours=_colours(header))
+            space, colours = _space(header, sizes, path), _colours(header)
         order = axis_order(sizes, space.names, given.path, "kinds and directions of the header", given.axes)
         size, offset = order.by_axis(space.edges_nm), order.by_axis(space.offset_nm)
         remarks = [f"{given.path}: {remark}" for remark in space.remarks]
@@ -80,9 +80,9 @@ class NrrdSource(ArraySource):
             remarks=[*remarks, *filter(None, [self._array.surplus()])],
             where=path,
         )
-        if space.colours is not None and given.axes is None:
+        if colours is not None and given.axes is None:
             self.colours = (
-                f"{given.path}: the values of a voxel are {space.colours} by the kinds of the header, and not grey; "
+                f"{given.path}: the values of a voxel are {colours} by the kinds of the header, and not grey; "
                 f"{TO_GREY}; {TAKE_ONE}"
             )
         if len(self._array.parts) > 1 and self._array.parts[0].codec is not None:
@@ -180,7 +180,6 @@ class Space:
     edges_nm: Nm | None
     offset_nm: Nm | None
     remarks: list[str]
-    colours: str | None = None
 
 
 def _space(header: dict[str, Any], sizes: Index, path: Path) -> Space:
